@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Shell functions shared by the scripts of resources/ and tests/host/: the cache, messages, and packages fetched without
+# installing them. To be sourced by bash with `set -euo pipefail` in force.
+
+cache=${BANTAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bantam}
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+need_tools() {
+	local tool missing=()
+	for tool in "$@"; do
+		command -v "$tool" >/dev/null || missing+=("$tool")
+	done
+	[ ${#missing[@]} -eq 0 ] || die "missing tools: ${missing[*]} (resources/host/deps installs them)"
+}
+
+# Makes stdout of a script carry its result alone: everything else a called program prints goes to stderr.
+results_on_fd3() { exec 3>&1 1>&2; }
+
+# Runs one builder at a time per cache entry: two callers at once would otherwise build the same thing twice.
+lock_cache() {
+	mkdir -p "$cache"
+	exec 9>"$cache/.lock-$1"
+	flock -n 9 && return
+	say "waiting for another builder of $1"
+	flock 9
+}
+
+# apt with package lists of its own in the cache: works without root, whatever the age of the machine's lists, and changes
+# nothing of the machine. The sources are the machine's own; the kind "source" stands for their source packages, "backports"
+# for the backports beside them.
+private_apt() {
+	local kind=$1 state=$cache/apt/$1
+	shift
+	mkdir -p "$state/lists/partial" "$state/archives/partial" "$state/sources"
+	if [ -z "$(find "$state/updated" -mtime -1 2>/dev/null)" ]; then
+		copy_sources "$kind" "$state/sources"
+		apt_with "$state" update -qq || say "some package lists could not be refreshed"
+		touch "$state/updated"
+	fi
+	apt_with "$state" "$@"
+}
+
+apt_with() {
+	local state=$1
+	shift
+	apt-get -o Dir::State="$state" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$state" \
+		-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources" \
+		-o APT::Sandbox::User= -o APT::Get::List-Cleanup=false "$@"
+}
+
+copy_sources() {
+	local kind=$1 to=$2 file codename
+	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+	rm -f "$to"/*
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+		[ -f "$file" ] || continue
+		cp "$file" "$to/"
+		case $kind/$file in
+		source/*.sources) sed -i -E 's/^Types:.*/Types: deb-src/' "$to/${file##*/}" ;;
+		source/*) sed -i -nE 's/^deb(-src)?[[:space:]]/deb-src /p' "$to/${file##*/}" ;;
+		backports/*.sources) sed -i -E "s/^Suites:(.* )?$codename( .*)?\$/Suites: $codename-backports/
+			s/^Suites:.*-security.*/&\nEnabled: no/" "$to/${file##*/}" ;;
+		backports/*) sed -i -nE "s/^(deb[[:space:]].*[[:space:]])$codename([[:space:]])/\1$codename-backports\2/p" "$to/${file##*/}" ;;
+		esac
+	done
+}
+
+# package_dependency META: the kernel package that a Debian meta package stands for.
+package_dependency() {
+	private_apt binary indextargets >/dev/null
+	apt-cache -o Dir::State="$cache/apt/binary" -o Dir::Cache="$cache/apt/binary" -o Dir::Etc::sourcelist=/dev/null \
+		-o Dir::Etc::sourceparts="$cache/apt/binary/sources" depends --no-recommends --no-suggests "$1" |
+		sed -nE 's/^ +Depends: (linux-image-[0-9][^ ]*).*/\1/p' | head -n 1
+}
+
+# fetch_package NAME DIR [KIND]: downloads a binary package and unpacks it below DIR, without installing it. Prints its version.
+fetch_package() {
+	local name=$1 dir=$2 kind=${3:-binary} work
+	need_tools apt-get dpkg-deb
+	work=$(mktemp -d "$cache/.fetch-XXXXXX")
+	if ! (cd "$work" && private_apt "$kind" download -qq "$name"); then
+		rm -f "$cache/apt/$kind/updated"
+		(cd "$work" && private_apt "$kind" download -qq "$name") || { rm -rf "$work"; die "cannot download the package $name"; }
+	fi
+	mkdir -p "$dir"
+	dpkg-deb -x "$work"/*.deb "$dir"
+	dpkg-deb -f "$work"/*.deb Version
+	rm -rf "$work"
+}
