@@ -17,6 +17,7 @@
 #include "vmm/seccomp.h"
 
 #define LOOK_MS     100u
+#define PATIENCE_MS 20u
 #define LOOKS       (UFFD_SILENCE_MS / LOOK_MS)
 #define STACK_BYTES (256u << 10) /* the API's requests are answered on it */
 
@@ -89,16 +90,17 @@ static bool wait_for_closed_socket(const struct uffd_watch *watch)
 	return true;
 }
 
+/* A vCPU that a signal keeps from waiting asks again and again, and may be between two questions: hence the patience. */
 static bool has_unread_faults(const struct uffd_watch *watch)
 {
 	struct pollfd fd = {.fd = watch->options.uffd->fd, .events = POLLIN};
 
-	return poll(&fd, 1, 0) == 1;
+	return poll(&fd, 1, PATIENCE_MS) == 1;
 }
 
 /*
- * Until the loop has given no answer for so long, while most looks found a fault that nobody has read: not all, because a
- * vCPU that a signal keeps from waiting asks again and again, and may be between two questions. false: the thread is to end.
+ * Until the loop has given no answer for so long, while most looks found a fault that nobody has read: not all, because the
+ * thread may be kept from its processor, too. false: the thread is to end.
  */
 static bool wait_for_silence(struct uffd_watch *watch)
 {

@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 
-RUN = pathlib.Path(__file__).resolve().parents[1] / "host" / "run"
+TOP = pathlib.Path(__file__).resolve().parents[2]
+RUN = TOP / "tests" / "host" / "run"
+STOCK_KERNEL = TOP / "resources" / "guest" / "stock-kernel"
 
 
 def run(*arguments, folder=None, **variables):
@@ -57,6 +59,13 @@ exit 200
 """
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """What the host boots is there: fetching it, which a new machine does once, says so on standard error."""
+    subprocess.run([STOCK_KERNEL, "--flavour", "generic"], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("kernel")
 def test_arguments_output_and_status_are_exact(tmp_path):
     out, here = tmp_path / "out", tmp_path / "a, b"
     here.mkdir()
