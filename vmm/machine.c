@@ -15,6 +15,7 @@
 #include "vmm/core/log.h"
 #include "vmm/devices/i8042.h"
 #include "vmm/devices/serial.h"
+#include "vmm/kvm_ahead.h"
 #include "vmm/machine_internal.h"
 #include "vmm/uffd_watch.h"
 
@@ -56,15 +57,26 @@ static int create_vcpus(struct machine *machine, const struct machine_plan *plan
 	return ret;
 }
 
+static int make_kvm(struct machine *machine, const struct machine_plan *plan, struct error *err)
+{
+	struct kvm_ahead *ahead = plan->ahead ? *plan->ahead : NULL;
+
+	if (ahead)
+		*plan->ahead = NULL;
+	if (kvm_ahead_take(ahead, &machine->kvm))
+		return 0;
+	int ret = kvm_open(&machine->kvm, err);
+
+	return ret ? ret : kvm_create_irqchip(&machine->kvm, err);
+}
+
 int machine_make_vm(struct machine *machine, const struct machine_plan *plan, struct error *err)
 {
 	if (machine->kvm.vm_fd >= 0)
 		return 0;
 	cpu_allow_amx();
-	int ret = kvm_open(&machine->kvm, err);
+	int ret = make_kvm(machine, plan, err);
 
-	if (!ret)
-		ret = kvm_create_irqchip(&machine->kvm, err);
 	if (!ret)
 		ret = create_vcpus(machine, plan, err);
 	return ret;

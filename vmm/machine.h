@@ -9,6 +9,7 @@
 #include "vmm/devices/boot_timer.h"
 
 struct guest_memory;
+struct kvm_ahead;
 struct loop;
 struct machine;
 struct seccomp_filters;
@@ -27,6 +28,8 @@ struct machine_plan {
 	bool boot_timer;
 	struct machine *
 		*prepared; /* by machine_prepare(); taken over, and used if it fits. NULL: none */
+	struct kvm_ahead *
+		*ahead; /* taken for a machine that was not prepared. NULL, or NULL there: none */
 	const struct seccomp_filters *filters; /* for vCPU threads; NULL: none */
 	struct boot_time started;              /* when the request to start came in */
 

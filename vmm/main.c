@@ -289,6 +289,13 @@ static int serve_api(struct monitor *monitor, struct error *err)
 	return monitor->api ? 0 : err->code;
 }
 
+/* Who waits for requests has time; who starts at once has none. */
+static void use_the_time(struct monitor *monitor)
+{
+	if (monitor->api && vm_state(monitor->vm) == VM_NOT_STARTED)
+		vm_begin_ahead(monitor->vm);
+}
+
 /* From the command line to the end of the microVM. 0, or -errno with a text; monitor->exit_code says how it ended. */
 static int run(struct monitor *monitor, struct error *err)
 {
@@ -316,6 +323,7 @@ static int run(struct monitor *monitor, struct error *err)
 		ret = apply_files(monitor, err);
 	if (ret)
 		return ret;
+	use_the_time(monitor);
 	monitor->exit_code = EXIT_CODE_OK;
 	ret = loop_run(monitor->loop);
 	while (vm_is_frozen(monitor->vm))

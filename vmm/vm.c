@@ -12,6 +12,7 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/metrics_groups.h"
 #include "vmm/footprint.h"
+#include "vmm/kvm_ahead.h"
 #include "vmm/machine.h"
 #include "vmm/seccomp.h"
 #include "vmm/vm_internal.h"
@@ -89,6 +90,7 @@ void vm_free(struct vm *vm)
 	vm_record_end(vm);
 	machine_free(vm->machine);
 	machine_free(vm->prepared);
+	kvm_ahead_free(vm->ahead);
 	dirty_free(&vm->history);
 	vm_free_devices(vm);
 	free_boot_source(&vm->boot_source);
@@ -111,6 +113,12 @@ int vm_prepare(struct vm *vm, unsigned vcpu_count, struct error *err)
 
 	vm->prepared = machine_prepare(&plan, vm->loop, err);
 	return vm->prepared ? 0 : err->code;
+}
+
+void vm_begin_ahead(struct vm *vm)
+{
+	if (!vm->prepared && !vm->ahead)
+		vm->ahead = kvm_ahead_start();
 }
 
 enum vm_state vm_state(const struct vm *vm)
@@ -231,6 +239,7 @@ int vm_start(struct vm *vm, struct error *err)
 		.serial = &vm->serial,
 		.boot_timer = vm->has_boot_timer,
 		.prepared = &vm->prepared,
+		.ahead = &vm->ahead,
 		.filters = vm->options.filters,
 		.started = boot_time_now(),
 		.on_end = vm_on_guest_end,

@@ -52,6 +52,12 @@ void vm_free(struct vm *vm);
  */
 int vm_prepare(struct vm *vm, unsigned vcpu_count, struct error *err) must_check;
 
+/*
+ * Begins to make the KVM machine in the background, for a start or load that is some requests away; nothing where one is
+ * prepared. What fails is tried again when it is needed.
+ */
+void vm_begin_ahead(struct vm *vm);
+
 enum vm_state vm_state(const struct vm *vm);
 const char *vm_id(const struct vm *vm);
 /*

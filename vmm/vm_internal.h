@@ -9,6 +9,7 @@
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/vm.h"
 
+struct kvm_ahead;
 struct machine;
 struct loop_source;
 struct virtio_device;
@@ -39,8 +40,10 @@ struct vm {
 	struct loop *loop;
 	struct vm_options options;
 	enum vm_state state;
-	struct machine *machine;  /* NULL before the start */
-	struct machine *prepared; /* for the start or load to come; NULL: none */
+	struct machine *machine; /* NULL before the start */
+	/* For the start or load to come; NULL: none */
+	struct machine *prepared;
+	struct kvm_ahead *ahead;
 
 	struct machine_config machine_config;
 	struct boot_source_config boot_source;

@@ -397,6 +397,7 @@ static int restore_machine(struct vm *vm, const struct machine_source *source, s
 		.serial = &vm->serial,
 		.boot_timer = vm->has_boot_timer,
 		.prepared = &vm->prepared,
+		.ahead = &vm->ahead,
 		.filters = vm->options.filters,
 		.started = boot_time_now(),
 		.on_end = vm_on_guest_end,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--prepare-vcpus: a monitor whose KVM machine is ready before it knows what it will run."""
+"""A KVM machine that is ready before the monitor knows what it will run: with --prepare-vcpus, and without."""
 
+import json
 import os
 import re
 
@@ -68,6 +69,32 @@ def test_amx_is_asked_for_before_the_first_vcpu(vmm, tmp_path, ahead):
     counts(machine)
     calls = re.findall(r"ARCH_REQ_XCOMP_GUEST_PERM|0x1025|KVM_CREATE_VCPU", trace.read_text(encoding="utf-8"))
     assert calls[-1] == "KVM_CREATE_VCPU" and len(calls) == 2
+
+
+def test_what_is_made_while_the_client_talks(vmm):
+    """The VM alone, and the thread that made it is gone. The start takes it."""
+    machine = vmm()
+    wait_for(lambda: kvm_descriptors(machine) == {"kvm-vm": 1} and len(os.listdir(f"/proc/{machine.pid}/task")) == 1, "the VM")
+    start(machine, 2)
+    counts(machine)
+    assert kvm_descriptors(machine) == {"kvm-vm": 1, "kvm-vcpu": 2}
+    assert machine.terminate() == 0
+
+
+def test_who_starts_at_once_makes_no_second_one(vmm, tmp_path):
+    (tmp_path / "config").write_text(json.dumps({"boot-source": COUNTER, "drives": []}))
+    machine = vmm("--config-file", tmp_path / "config")
+    counts(machine)
+    assert kvm_descriptors(machine) == {"kvm-vm": 1, "kvm-vcpu": 1}
+
+
+def test_without_kvm_the_api_answers_and_the_start_says_why(vmm):
+    hide = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kvm && exec "$@"', "sh"]
+    machine = vmm(prefix=hide)
+    machine.api.ok("PUT", "/boot-source", COUNTER)
+    answer = machine.api.put("/actions", {"action_type": "InstanceStart"})
+    assert answer.status == 400 and "KVM on this host lacks KVM_CAP_IRQCHIP" in answer.fault
+    assert machine.terminate() == 0
 
 
 def test_another_number_of_vcpus(vmm, tmp_path):
