@@ -28,12 +28,13 @@ static struct __user_cap_header_struct this_thread(void)
 	return (struct __user_cap_header_struct){.version = _LINUX_CAPABILITY_VERSION_3};
 }
 
-/* The kernel refuses the first number that it has no capability for. */
+/* The kernel refuses the first number that it has no capability for: the last one known here is not its last one. */
 static void empty_bounding_set(void)
 {
-	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (cap != CAP_DAC_OVERRIDE)
-			(void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	unsigned long cap = 0;
+
+	while (cap == CAP_DAC_OVERRIDE || prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+		cap++;
 }
 
 int privileges_drop(struct error *err)
