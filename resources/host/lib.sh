@@ -30,11 +30,12 @@ lock_cache() {
 
 # apt with package lists of its own in the cache: works without root, whatever the age of the machine's lists, and changes
 # nothing of the machine. The sources are the machine's own; the kind "source" stands for their source packages, "backports"
-# for the backports beside them.
+# for the backports beside them, "next" for Debian 13 with its backports, as if nothing were installed.
 private_apt() {
 	local kind=$1 state=$cache/apt/$1
 	shift
 	mkdir -p "$state/lists/partial" "$state/archives/partial" "$state/sources"
+	[ "$kind" != next ] || : >"$state/status"
 	if [ -z "$(find "$state/updated" -mtime -1 2>/dev/null)" ]; then
 		copy_sources "$kind" "$state/sources"
 		apt_with "$state" update -qq || say "some package lists could not be refreshed"
@@ -44,9 +45,10 @@ private_apt() {
 }
 
 apt_with() {
-	local state=$1
+	local state=$1 status=/var/lib/dpkg/status
 	shift
-	apt-get -o Dir::State="$state" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$state" \
+	[ ! -e "$state/status" ] || status=$state/status
+	apt-get -o Dir::State="$state" -o Dir::State::status="$status" -o Dir::Cache="$state" \
 		-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources" \
 		-o APT::Sandbox::User= -o APT::Get::List-Cleanup=false "$@"
 }
@@ -64,6 +66,9 @@ copy_sources() {
 		backports/*.sources) sed -i -E "s/^Suites:(.* )?$codename( .*)?\$/Suites: $codename-backports/
 			s/^Suites:.*-security.*/&\nEnabled: no/" "$to/${file##*/}" ;;
 		backports/*) sed -i -nE "s/^(deb[[:space:]].*[[:space:]])$codename([[:space:]])/\1$codename-backports\2/p" "$to/${file##*/}" ;;
+		next/*.sources) sed -i -E "s/^Suites:(.* )?(bookworm|trixie)( .*)?\$/Suites: trixie trixie-backports/
+			s/^Suites:.*-security.*/&\nEnabled: no/" "$to/${file##*/}" ;;
+		next/*) sed -i -nE "s/^(deb[[:space:]].*[[:space:]])(bookworm|trixie)([[:space:]].*)/\1trixie\3\n\1trixie-backports\3/p" "$to/${file##*/}" ;;
 		esac
 	done
 }
@@ -89,4 +94,24 @@ fetch_package() {
 	dpkg-deb -x "$work"/*.deb "$dir"
 	dpkg-deb -f "$work"/*.deb Version
 	rm -rf "$work"
+}
+
+# fetch_next_release DIR NAME...: packages of Debian 13's backports and all that they need, down to the C library,
+# unpacked below DIR. next_release_words() says how to run it.
+fetch_next_release() {
+	local dir=$1 state=$cache/apt/next package
+	shift
+	need_tools apt-get dpkg-deb
+	private_apt next install -y -qq --download-only --no-install-recommends -t trixie-backports "$@" >/dev/null || return 1
+	mkdir -p "$dir"
+	for package in "$state"/archives/*.deb; do
+		dpkg-deb -x "$package" "$dir" || return 1
+	done
+	rm -f "$state"/archives/*.deb
+}
+
+# next_release_words DIR PROGRAM: the start of a command line, a word a line, that runs a program unpacked below DIR.
+next_release_words() {
+	local libraries=$1/usr/lib/x86_64-linux-gnu
+	printf '%s\n' "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$1/usr/bin/$2"
 }
