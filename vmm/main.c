@@ -27,6 +27,8 @@
 
 /* The kernel grows a descriptor table by copying, and waits for readers when threads share it: once, before them. */
 #define FD_TABLE_SLOTS 2048u
+/* From the first look at the API socket on; a client that is there already gets its first answer before. */
+#define IDLE_NS UINT64_C(1000000)
 
 struct monitor {
 	struct options options;
@@ -35,6 +37,7 @@ struct monitor {
 	struct api_server *api; /* NULL with --no-api */
 	int signal_fd;          /* SIGTERM and SIGINT */
 	struct loop_source *signal_source;
+	struct loop_source *idle_timer; /* NULL: nothing is made ahead */
 	int exit_code;
 	_Atomic bool ending; /* the loop has stopped, and the end may wait for a vCPU */
 };
@@ -289,11 +292,22 @@ static int serve_api(struct monitor *monitor, struct error *err)
 	return monitor->api ? 0 : err->code;
 }
 
-/* Who waits for requests has time; who starts at once has none. */
+static void on_idle(void *ctx)
+{
+	struct monitor *monitor = ctx;
+
+	if (vm_state(monitor->vm) == VM_NOT_STARTED)
+		vm_begin_ahead(monitor->vm);
+}
+
+/* Who waits for requests has time; who starts at once has none. Without a timer there is nothing ahead, and no harm. */
 static void use_the_time(struct monitor *monitor)
 {
-	if (monitor->api && vm_state(monitor->vm) == VM_NOT_STARTED)
-		vm_begin_ahead(monitor->vm);
+	if (!monitor->api || vm_state(monitor->vm) != VM_NOT_STARTED)
+		return;
+	monitor->idle_timer = loop_add_timer(monitor->loop, on_idle, monitor);
+	if (monitor->idle_timer)
+		loop_timer_arm(monitor->idle_timer, IDLE_NS);
 }
 
 /* From the command line to the end of the microVM. 0, or -errno with a text; monitor->exit_code says how it ended. */
@@ -336,6 +350,7 @@ static void tear_down(struct monitor *monitor)
 	log_info("Vmm is stopping.");
 	api_server_free(monitor->api);
 	vm_free(monitor->vm);
+	loop_source_free(monitor->idle_timer);
 	loop_source_free(monitor->signal_source);
 	close_fd(monitor->signal_fd);
 	loop_free(monitor->loop);

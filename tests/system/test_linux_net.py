@@ -115,7 +115,7 @@ def test_data_from_the_guest(guest, address):
             with server.accept()[0] as sock:
                 seen["data"] = recv_all(sock)
 
-        thread = threading.Thread(target=receive)
+        thread = threading.Thread(target=receive, daemon=True)
         thread.start()
         wanted = guest.sh(f"dd if=/dev/shm/data bs=1M count={count} 2>/dev/null | socat -u - TCP:{host}:7000; "
                           f"dd if=/dev/shm/data bs=1M count={count} 2>/dev/null | md5sum", 300)

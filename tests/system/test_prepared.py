@@ -18,11 +18,7 @@ COUNTER = {"kernel_image_path": str(ROOT / "build" / "guest" / "counter.elf"), "
 def kvm_descriptors(machine):
     """{what KVM calls it: how many} of the monitor's descriptors."""
     found = {}
-    for number in os.listdir(f"/proc/{machine.pid}/fd"):
-        try:
-            target = os.readlink(f"/proc/{machine.pid}/fd/{number}")
-        except FileNotFoundError:   # the connection of an earlier request, closed since the list was read
-            continue
+    for target in machine.descriptors():
         kind = re.match(r"anon_inode:(kvm-vm|kvm-vcpu)", target)
         if kind:
             found[kind[1]] = found.get(kind[1], 0) + 1

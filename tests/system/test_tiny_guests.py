@@ -211,6 +211,7 @@ def test_a_failed_start_can_be_repaired(vmm, tmp_path):
         answer = machine.api.put("/actions", {"action_type": "InstanceStart"})
         assert answer.status == 400 and answer.fault.startswith("Start microvm error: ")
     wait_for(lambda: machine.open_fds() == fds, "the descriptors of failed starts to be closed")
+    assert not any("kvm" in target for target in machine.descriptors())
     assert machine.api.get("/").json["state"] == "Not started"
     assert machine.api.put("/boot-source", {"kernel_image_path": tiny("hello"), "boot_args": ""}).status == 204
     start(machine)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .api import ApiError
 from .bench_block import SLOW_DISK_MS
+from .bench_boot import CLIENT_S
 from .bench_vsock import Stream
 from .workload import WORK_MEM_MIB, boot_args
 
@@ -98,9 +99,12 @@ def run_tiny(context, contestant):
         mark, start_s = len(instance.process.output), time.perf_counter()
         load_s = snapshot.load(instance)
         _, seen_s = instance.process.wait_for_output(TALK + TALK, context.timeout_s, mark)
+    with contestant.start() as instance:
+        time.sleep(CLIENT_S)
+        later_s = snapshot.load(instance)
     # Standing still: this guest never rests, and a hundred that run would time each other.
     many_s, pss_kib = _clones(contestant, MANY_CLONES, lambda clone: snapshot.load(clone, resume_vm=False))
-    figures = {"create": snapshot.create_s * 1e3, **snapshot.sizes(), "load": load_s * 1e3,
+    figures = {"create": snapshot.create_s * 1e3, **snapshot.sizes(), "load": load_s * 1e3, "load_later": later_s * 1e3,
                "load_to_guest": (seen_s - start_s) * 1e3, "many": many_s * 1e3, "many_pss": pss_kib}
     if contestant.has_flag(PREPARE[0]):
         with contestant.start(more=PREPARE) as instance:
