@@ -39,7 +39,6 @@ LDFLAGS  += $(LDFLAGS_$(FLAVOUR))
 LDLIBS    = -L$(CACHE)/$(LIBC)/lib -levent_core -luring -l:libcjson.a -llz4 -lpthread
 HARDEN   := -fstack-protector-strong -ftrivial-auto-var-init=zero -fcf-protection=full -D_FORTIFY_SOURCE=2
 
-
 # The release is static against musl (resources/host/static-libs says why); the other flavours use the system's C library,
 # because sanitizers and cmocka come with it. musl-gcc does not know static-pie: its start files are named here.
 LIBC     := $(if $(filter release,$(FLAVOUR)),musl,cjson)
@@ -68,7 +67,7 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$B/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test lint format asan tsan plain fuzz fuzz-bins guests cov bench kernel install clean help unit deps
+.PHONY: all demo test lint format asan tsan plain fuzz fuzz-bins guests cov bench kernel install man clean help unit deps
 
 all: deps $B/bantam-vmm $B/bantam-jailer $B/bantam build/bantam-seccomp ## build the programs (release, in build/)
 
@@ -157,7 +156,7 @@ cov: ## unit and native system tests with coverage, summary at the end
 	@tests/run --coverage
 
 test: ## all levels: unit, guest, system, fuzz smoke; one summary
-	@resources/host/deps build test kernel
+	@resources/host/deps build test kernel man
 	@tests/run
 
 fuzz: ## fuzz every parser for a long time (FUZZ_SECONDS each, default 600)
@@ -186,9 +185,14 @@ format: ## rewrite the sources in the house's layout
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
 PREFIX ?= /usr/local
-install: all ## install the programs under PREFIX (default /usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 build/bantam-vmm build/bantam-jailer build/bantam-seccomp build/bantam $(DESTDIR)$(PREFIX)/bin/
+PROGRAMS := bantam bantam-vmm bantam-jailer bantam-seccomp
+install: man ## install programs, man pages and completion under PREFIX (default /usr/local)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS:%=build/%)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(PROGRAMS:%=build/man/%.1)
+	for name in $(PROGRAMS); do install -D -m 644 resources/completion/bantam.sh $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name; done
+
+man: all ## man pages, in build/man, of the programs' --help
+	@resources/host/deps --quiet man && resources/man/make build build/man
 
 clean: ## remove everything that was built
 	rm -rf build
