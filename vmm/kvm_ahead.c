@@ -18,8 +18,7 @@
 
 struct kvm_ahead {
 	pthread_t thread;
-	struct kvm
-		kvm; /* the thread's until it is joined; without descriptors if it could not be made */
+	struct kvm kvm; /* the thread's until it is joined; no descriptors: it could not be made */
 };
 
 static int make(struct kvm *kvm, struct error *err)
