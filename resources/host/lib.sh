@@ -29,8 +29,8 @@ lock_cache() {
 }
 
 # apt with package lists of its own in the cache: works without root, whatever the age of the machine's lists, and changes
-# nothing of the machine. The sources are the machine's own; the kind "source" stands for their source packages, "backports"
-# for the backports beside them, "next" for Debian 13 with its backports, as if nothing were installed.
+# nothing of the machine. The sources are the machine's own; the kind "source" stands for their source packages, "next"
+# for Debian 13 with its backports, as if nothing were installed.
 private_apt() {
 	local kind=$1 state=$cache/apt/$1
 	shift
@@ -44,6 +44,13 @@ private_apt() {
 	apt_with "$state" "$@"
 }
 
+# The same, and once more with new lists: what is listed may have been replaced since.
+private_apt_twice() {
+	private_apt "$@" && return
+	rm -f "$cache/apt/$1/updated"
+	private_apt "$@"
+}
+
 apt_with() {
 	local state=$1 status=/var/lib/dpkg/status
 	shift
@@ -54,8 +61,7 @@ apt_with() {
 }
 
 copy_sources() {
-	local kind=$1 to=$2 file codename
-	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+	local kind=$1 to=$2 file
 	rm -f "$to"/*
 	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
 		[ -f "$file" ] || continue
@@ -63,9 +69,6 @@ copy_sources() {
 		case $kind/$file in
 		source/*.sources) sed -i -E 's/^Types:.*/Types: deb-src/' "$to/${file##*/}" ;;
 		source/*) sed -i -nE 's/^deb(-src)?[[:space:]]/deb-src /p' "$to/${file##*/}" ;;
-		backports/*.sources) sed -i -E "s/^Suites:(.* )?$codename( .*)?\$/Suites: $codename-backports/
-			s/^Suites:.*-security.*/&\nEnabled: no/" "$to/${file##*/}" ;;
-		backports/*) sed -i -nE "s/^(deb[[:space:]].*[[:space:]])$codename([[:space:]])/\1$codename-backports\2/p" "$to/${file##*/}" ;;
 		next/*.sources) sed -i -E "s/^Suites:(.* )?(bookworm|trixie)( .*)?\$/Suites: trixie trixie-backports/
 			s/^Suites:.*-security.*/&\nEnabled: no/" "$to/${file##*/}" ;;
 		next/*) sed -i -nE "s/^(deb[[:space:]].*[[:space:]])(bookworm|trixie)([[:space:]].*)/\1trixie\3\n\1trixie-backports\3/p" "$to/${file##*/}" ;;
@@ -81,15 +84,12 @@ package_dependency() {
 		sed -nE 's/^ +Depends: (linux-image-[0-9][^ ]*).*/\1/p' | head -n 1
 }
 
-# fetch_package NAME DIR [KIND]: downloads a binary package and unpacks it below DIR, without installing it. Prints its version.
+# fetch_package NAME DIR: downloads a binary package and unpacks it below DIR, without installing it. Prints its version.
 fetch_package() {
-	local name=$1 dir=$2 kind=${3:-binary} work
+	local name=$1 dir=$2 work
 	need_tools apt-get dpkg-deb
 	work=$(mktemp -d "$cache/.fetch-XXXXXX")
-	if ! (cd "$work" && private_apt "$kind" download -qq "$name"); then
-		rm -f "$cache/apt/$kind/updated"
-		(cd "$work" && private_apt "$kind" download -qq "$name") || { rm -rf "$work"; die "cannot download the package $name"; }
-	fi
+	(cd "$work" && private_apt_twice binary download -qq "$name") || { rm -rf "$work"; die "cannot download the package $name"; }
 	mkdir -p "$dir"
 	dpkg-deb -x "$work"/*.deb "$dir"
 	dpkg-deb -f "$work"/*.deb Version
@@ -102,7 +102,7 @@ fetch_next_release() {
 	local dir=$1 state=$cache/apt/next package
 	shift
 	need_tools apt-get dpkg-deb
-	private_apt next install -y -qq --download-only --no-install-recommends -t trixie-backports "$@" >/dev/null || return 1
+	private_apt_twice next install -y -qq --download-only --no-install-recommends -t trixie-backports "$@" >/dev/null || return 1
 	mkdir -p "$dir"
 	for package in "$state"/archives/*.deb; do
 		dpkg-deb -x "$package" "$dir" || return 1
