@@ -28,8 +28,8 @@ static const char step_pid[] = "write the pid file";
 static const char step_stdio[] = "let go of standard I/O";
 
 /*
- * The copy takes as long as all the rest: a child makes it meanwhile, sharing memory and descriptors. Where none can be
- * made it is no faster.
+ * A large program's copy takes as long as all the rest: a child makes it meanwhile, sharing memory and descriptors. Where
+ * none can be made it is no faster.
  */
 static int begin_copy(struct jail_build *build, struct jail_error *error)
 {
@@ -37,8 +37,9 @@ static int begin_copy(struct jail_build *build, struct jail_error *error)
 	int rc = exec_copy_begin(build->plan, build->journal, copy, error);
 	if (rc)
 		return rc;
-	if (copy->to_move && build->copy_beside)
-		build->copier = spawn_beside(exec_copy_move, copy, CLONE_VM | CLONE_FILES);
+	if (copy->to_move && copy->takes_long && build->one_memory)
+		build->copier = spawn_beside(SPAWN_COPIER, exec_copy_move, copy,
+					     CLONE_VM | CLONE_FILES);
 	if (build->copier > 0)
 		return 0;
 	build->copier = 0;

@@ -48,6 +48,7 @@ static int prepare_move(const struct jail_plan *plan, struct program_copy *copy,
 				 plan->exec_path);
 	(void)fcntl(copy->pipe[1], F_SETPIPE_SZ, COPY_CHUNK);
 	(void)fallocate(copy->to, 0, 0, size);
+	copy->takes_long = size > COPY_CHUNK;
 	return 0;
 }
 

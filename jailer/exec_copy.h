@@ -13,6 +13,7 @@
 struct program_copy {
 	int from, to, pipe[2];
 	bool to_move; /* exec_copy_move() is needed */
+	bool takes_long; /* longer than starting a process for it */
 };
 
 /*

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-struct journal *journal_new(void)
+struct journal *journal_new(bool across_fork)
 {
 	void *memory = mmap(NULL, sizeof(struct journal), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+			    (across_fork ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
 	return memory == MAP_FAILED ? NULL : memory;
 }
 

@@ -42,8 +42,11 @@ struct journal {
 	char text[JOURNAL_TEXT];
 };
 
-/* Shared with children made later; NULL and errno. Lives as long as the process. */
-struct journal *journal_new(void) must_check;
+/*
+ * NULL and errno. Lives as long as the process. across_fork: shared even with children that get a copy of this process's
+ * memory; children in the same memory share it in any case, and without a file in memory that costs more than all else here.
+ */
+struct journal *journal_new(bool across_fork) must_check;
 
 /* -ENOSPC when it is full. Copies path. */
 int journal_add(struct journal *journal, enum journal_kind kind, const char *path) must_check;

@@ -36,18 +36,6 @@ static int clean_process(struct jail_error *error)
 			  : 0;
 }
 
-static int run(const struct jail_plan *plan, struct jail_build *build, struct jail_error *error)
-{
-	build->plan = plan;
-	build->journal = journal_new();
-	if (!build->journal) {
-		jail_fail(error, PLACE("prepare", "mmap", NULL), "Failed to prepare");
-		fprintf(stderr, "%s\n", error->text);
-		return 1;
-	}
-	return supervise_build(build);
-}
-
 static int plan_and_run(const struct jail_options *options, struct jail_build *build)
 {
 	const struct plan_sources sources = {.proc_mounts = "/proc/mounts",
@@ -61,7 +49,8 @@ static int plan_and_run(const struct jail_options *options, struct jail_build *b
 	} else if (options->dry_run) {
 		plan_print(&plan, stdout);
 	} else {
-		status = run(&plan, build, &error);
+		build->plan = &plan;
+		status = supervise_build(build);
 		build->plan = NULL; /* it ends here */
 	}
 	plan_free(&plan);

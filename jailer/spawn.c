@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #define STACK_SIZE ((size_t)256 * 1024)
@@ -35,11 +34,8 @@ pid_t spawn_child(struct spawn *spawn)
 			      NULL);
 }
 
-pid_t spawn_beside(int (*act)(void *context), void *context, int flags)
+pid_t spawn_beside(enum spawn_role role, int (*act)(void *context), void *context, int flags)
 {
-	char *stack =
-		mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack == MAP_FAILED)
-		return -1;
-	return clone(act, stack + STACK_SIZE, flags | SIGCHLD, context);
+	static _Alignas(16) char stacks[SPAWN_ROLE_COUNT][STACK_SIZE];
+	return clone(act, stacks[role] + STACK_SIZE, flags | SIGCHLD, context);
 }

@@ -23,11 +23,20 @@ static inline int spawn_error_number(void)
 	return number ? number : EIO;
 }
 
+/* Who runs beside the builder: each has a stack, so there may be one of each. */
+enum spawn_role {
+	SPAWN_STARTER,
+	SPAWN_KEEPER,
+	SPAWN_COPIER,
+	SPAWN_ROLE_COUNT,
+};
+
 /*
  * A child that calls act() on a stack of its own and ends with the result; -1 and errno. With CLONE_VM in the flags it
  * shares memory with its parent, errno too: neither may depend on an error number while the other makes calls that fail.
  */
-pid_t spawn_beside(int (*act)(void *context), void *context, int flags) must_check;
+pid_t spawn_beside(enum spawn_role role, int (*act)(void *context), void *context,
+		   int flags) must_check;
 
 /* Like fork(): 0 in the child, the pid in the parent, -1 and errno. */
 pid_t spawn_child(struct spawn *spawn) must_check;

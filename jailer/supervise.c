@@ -152,7 +152,7 @@ static int run_starter(void *context)
 {
 	struct keeper *keeper = context;
 	setsid();
-	return spawn_beside(run_keeper, keeper, keeper->flags) < 0 ? spawn_error_number() : 0;
+	return spawn_beside(SPAWN_KEEPER, run_keeper, keeper, keeper->flags) < 0 ? spawn_error_number() : 0;
 }
 
 /*
@@ -163,12 +163,12 @@ static int run_starter(void *context)
  */
 static pid_t start_keeper(struct keeper *keeper, struct jail_error *error)
 {
-	keeper->flags = keeper->build->plan->rootless ? 0 : CLONE_VM;
+	keeper->flags = keeper->build->one_memory ? CLONE_VM : 0;
 	keeper->pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	if (keeper->pidfd < 0)
 		return jail_fail(error, PLACE(step, "pidfd_open", NULL),
 				 "Failed to start the keeper");
-	pid_t starter = spawn_beside(run_starter, keeper, keeper->flags);
+	pid_t starter = spawn_beside(SPAWN_STARTER, run_starter, keeper, keeper->flags);
 	if (starter < 0)
 		return jail_fail(error, PLACE(step, "clone", NULL), "Failed to start the keeper");
 	return starter;
@@ -222,7 +222,6 @@ static int build_in_place(struct jail_build *build)
 	struct jail_error error;
 	struct keeper keeper = {.build = build, .link = &link};
 	build->journal->pid = getpid();
-	build->copy_beside = !build->plan->rootless; /* as with the keeper */
 	int rc = open_link(&link, &error);
 	pid_t starter = rc ? rc : start_keeper(&keeper, &error);
 	if (starter < 0) {
@@ -382,7 +381,16 @@ static int build_under_keeper(struct jail_build *build)
 
 int supervise_build(struct jail_build *build)
 {
-	if (!build->plan->daemonize && !build->plan->new_pid_ns)
+	struct jail_error error;
+	const bool in_place = !build->plan->daemonize && !build->plan->new_pid_ns;
+	build->one_memory = in_place && !build->plan->rootless;
+	build->journal = journal_new(!build->one_memory);
+	if (!build->journal) {
+		jail_fail(&error, PLACE("prepare", "mmap", NULL), "Failed to prepare");
+		print_error(&error);
+		return 1;
+	}
+	if (in_place)
 		return build_in_place(build);
 	build->new_session = !build->plan->daemonize && getsid(0) == getpid();
 	return build->plan->clean_up ? build_under_keeper(build) : build_in_other(build);

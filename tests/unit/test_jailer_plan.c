@@ -346,7 +346,7 @@ static void plan_prints_every_step(void **state)
 static void journal_is_bounded(void **state)
 {
 	char path[4096];
-	struct journal *journal = journal_new();
+	struct journal *journal = journal_new(true);
 	(void)state;
 	assert_non_null(journal);
 	memset(path, 'x', sizeof(path) - 1);
