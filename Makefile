@@ -17,7 +17,7 @@ SNAPSHOT_SRC := state state_file output memory compressed recompress dirty merge
 API_SRC      := text http server json schema routes config_file fields resources
 MAIN_SRC     := vmm/main.c
 CLI_SRC      := api/cli/main.c api/cli/snapshot.c
-JAILER_SRC   := fail number options cgroup_plan plan journal files exec_copy cgroup namespaces mounts devices landlock privileges \
+JAILER_SRC   := fail number options cgroup_plan plan journal files exec_copy cgroup namespaces few_mounts mounts devices landlock privileges \
 		program remove_cgroup remove spawn build supervise
 
 LIB_SRC := $(CORE_SRC:%=vmm/core/%.c) $(ARCH_SRC:%=vmm/arch/$(ARCH)/%.c) $(DEVICE_SRC:%=vmm/devices/%.c) \

@@ -15,6 +15,7 @@
 #include "jailer/clock.h"
 #include "jailer/devices.h"
 #include "jailer/exec_copy.h"
+#include "jailer/few_mounts.h"
 #include "jailer/files.h"
 #include "jailer/landlock.h"
 #include "jailer/mounts.h"
@@ -108,15 +109,36 @@ static bool made_folder(const struct jail_build *build)
 	return false;
 }
 
-static int fill_jail(struct jail_build *build, struct jail_error *error)
+static int fill_jail(struct jail_build *build, struct mounts_held *held, struct jail_error *error)
 {
-	struct mounts_held held;
-	int rc = mounts_change_root(build->plan, &held, error);
+	int rc = mounts_change_root(held, error);
 	rc = rc ? rc : write_pid_file(build, error);
 	umask(0077); /* from here on nothing is anybody else's, whatever the caller's was */
-	rc = rc ? rc : devices_make(build->plan, &held, build->journal, error);
+	rc = rc ? rc : devices_make(build->plan, held, build->journal, error);
 	rc = rc ? rc : end_copy(build, error);
-	rc = rc ? rc : mounts_seal(build->plan, made_folder(build), &held, error);
+	return rc ? rc : mounts_seal(build->plan, made_folder(build), held, error);
+}
+
+/* Who has no privileges over the host's mounts has them over the copies. */
+static int go_inside(const struct jail_plan *plan, struct mounts_held *held,
+		     struct jail_error *error)
+{
+	if (plan->rootless) {
+		int rc = namespaces_unshare(plan, error);
+		return rc ? rc : mounts_hold(plan, held, error);
+	}
+	int rc = mounts_hold(plan, held, error);
+	if (rc)
+		return rc;
+	few_mounts_enter();
+	return namespaces_unshare(plan, error);
+}
+
+static int make_inside(struct jail_build *build, struct jail_error *error)
+{
+	struct mounts_held held = MOUNTS_HELD_NONE;
+	int rc = go_inside(build->plan, &held, error);
+	rc = rc ? rc : fill_jail(build, &held, error);
 	mounts_release(&held);
 	return rc;
 }
@@ -142,8 +164,7 @@ int build_inside(struct jail_build *build, struct jail_error *error)
 	if (!rc && !build->in_cgroup)
 		rc = cgroup_enter(&plan->cgroup, error);
 	rc = rc ? rc : open_null(plan, &null, error);
-	rc = rc ? rc : namespaces_unshare(plan, error);
-	rc = rc ? rc : fill_jail(build, error);
+	rc = rc ? rc : make_inside(build, error);
 	return rc ? rc : let_go_of_stdio(null, error);
 }
 

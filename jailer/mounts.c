@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include "jailer/sys.h"
 
+static const char step_hold[] = "hold what the jail needs";
 static const char step_root[] = "change the root";
 static const char step_seal[] = "seal the mounts";
 
@@ -50,29 +51,35 @@ static int change_mount(const char *path, struct mount_change change)
 					 : 0;
 }
 
-static int hold(const char *path, int *tree, struct jail_error *error)
+static int hold(const char *path, unsigned int flags, int *tree, struct jail_error *error)
 {
-	*tree = sys_open_tree(path, CLONE_TREE);
+	*tree = sys_open_tree(path, CLONE_TREE | flags);
 	if (*tree < 0)
-		return jail_fail(error, PLACE(step_root, "open_tree", path),
+		return jail_fail(error, PLACE(step_hold, "open_tree", path),
 				 "Failed to hold %s for the jail", path);
 	return 0;
 }
 
-static int hold_all(const struct jail_plan *plan, struct mounts_held *held,
-		    struct jail_error *error)
+static int hold_root(const struct jail_plan *plan, struct mounts_held *held,
+		     struct jail_error *error)
 {
-	if (plan->exec_copy == EXEC_COPY_SHARED) {
-		int rc = hold(plan->exec_path, &held->exec, error);
-		if (rc)
-			return rc;
+	char around[PATH_MAX];
+	snprintf(around, sizeof(around), "%.*s",
+		 (int)(strrchr(plan->chroot_dir, '/') - plan->chroot_dir), plan->chroot_dir);
+	int rc = hold(around, plan->rootless ? SYS_AT_RECURSIVE : 0, &held->around, error);
+	return rc ? rc : hold(plan->chroot_dir, SYS_AT_RECURSIVE, &held->root, error);
+}
+
+int mounts_hold(const struct jail_plan *plan, struct mounts_held *held, struct jail_error *error)
+{
+	int rc = hold_root(plan, held, error);
+	if (!rc && plan->exec_copy == EXEC_COPY_SHARED)
+		rc = hold(plan->exec_path, 0, &held->exec, error);
+	for (int i = 0; !rc && plan->rootless && i < DEVICE_COUNT; i++) {
+		rc = hold(device_path((enum device)i), 0, &held->devices[i], error);
+		rc = rc == -ENOENT ? 0 : rc;
 	}
-	for (int i = 0; plan->rootless && i < DEVICE_COUNT; i++) {
-		int rc = hold(device_path((enum device)i), &held->devices[i], error);
-		if (rc && rc != -ENOENT)
-			return rc;
-	}
-	return 0;
+	return rc;
 }
 
 static int make_private(struct jail_error *error)
@@ -120,37 +127,11 @@ static int pivot(int tree, struct jail_error *error)
 	return 0;
 }
 
-static int clone_tree(const char *path, unsigned int flags, int *tree, struct jail_error *error)
+int mounts_change_root(const struct mounts_held *held, struct jail_error *error)
 {
-	*tree = sys_open_tree(path, CLONE_TREE | flags);
-	if (*tree < 0)
-		return jail_fail(error, PLACE(step_root, "open_tree", path),
-				 "Failed to bind mount the jail root directory");
-	return 0;
-}
-
-static int change_root(const struct jail_plan *plan, struct jail_error *error)
-{
-	char around_path[PATH_MAX];
-	cleanup_fd int around = -1;
-	cleanup_fd int tree = -1;
-	snprintf(around_path, sizeof(around_path), "%.*s",
-		 (int)(strrchr(plan->chroot_dir, '/') - plan->chroot_dir), plan->chroot_dir);
-	int rc = clone_tree(around_path, plan->rootless ? SYS_AT_RECURSIVE : 0, &around, error);
-	rc = rc ? rc : clone_tree(plan->chroot_dir, SYS_AT_RECURSIVE, &tree, error);
-	rc = rc ? rc : make_private(error);
-	rc = rc ? rc : put_over_root(around, tree, error);
-	return rc ? rc : pivot(tree, error);
-}
-
-int mounts_change_root(const struct jail_plan *plan, struct mounts_held *held,
-		       struct jail_error *error)
-{
-	held->exec = -1;
-	for (int i = 0; i < DEVICE_COUNT; i++)
-		held->devices[i] = -1;
-	int rc = hold_all(plan, held, error);
-	return rc ? rc : change_root(plan, error);
+	int rc = make_private(error);
+	rc = rc ? rc : put_over_root(held->around, held->root, error);
+	return rc ? rc : pivot(held->root, error);
 }
 
 static int attach(int tree, const char *path, struct jail_error *error)
@@ -211,6 +192,8 @@ int mounts_seal(const struct jail_plan *plan, bool fresh, struct mounts_held *he
 
 void mounts_release(struct mounts_held *held)
 {
+	close_fd(held->around);
+	close_fd(held->root);
 	close_fd(held->exec);
 	for (int i = 0; i < DEVICE_COUNT; i++)
 		close_fd(held->devices[i]);

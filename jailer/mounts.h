@@ -3,9 +3,9 @@
  * The jail's root.
  *
  * DOC: how the old root goes
- *   In the new mount namespace the jail's folder is cloned as a detached tree with everything mounted below it, still
- *   a peer of the host's mount. Then every other mount becomes private, so that taking the old root away cannot
- *   spread to the host. A clone of the folder around the jail goes over "/", the tree into it as a slave (what an
+ *   The jail's folder is cloned as a detached tree with everything mounted below it, still a peer of the host's mount.
+ *   In the new mount namespace every other mount becomes private, so that taking the old root away cannot spread to the
+ *   host. A clone of the folder around the jail goes over "/", the tree into it as a slave (what an
  *   operator mounts into the jail's folder later appears in the jail, nothing goes the other way), pivot_root(".", ".")
  *   puts the old root beside it, and it is detached. No directory for the old root is made in the jail's folder.
  *
@@ -24,15 +24,28 @@
 #include "jailer/plan.h"
 #include "jailer/scope.h"
 
-/* Things of the host that the jail needs mounted, held while the host's file system goes away. */
+/* Trees of the host that the jail needs, held while the host's file system goes away; -1: none. */
 struct mounts_held {
+	int root, around;          /* the jail's folder; the one that it is in */
 	int exec;                  /* EXEC_COPY_SHARED */
-	int devices[DEVICE_COUNT]; /* rootless: the host's nodes; -1: none */
+	int devices[DEVICE_COUNT]; /* rootless: the host's nodes */
 };
 
-/* Makes the jail's folder the root. */
-int mounts_change_root(const struct jail_plan *plan, struct mounts_held *held,
-		       struct jail_error *error) must_check;
+#define MOUNTS_HELD_NONE                                                  \
+	((struct mounts_held){.root = -1,                                 \
+			      .around = -1,                               \
+			      .exec = -1,                                 \
+			      .devices = {[0 ... DEVICE_COUNT - 1] = -1}})
+
+/*
+ * Looks up everything on the host. Needs a namespace of which the process is master: the host's own, or, rootless, a
+ * new one. held is MOUNTS_HELD_NONE; also after a failure it wants mounts_release().
+ */
+int mounts_hold(const struct jail_plan *plan, struct mounts_held *held,
+		struct jail_error *error) must_check;
+
+/* Makes the jail's folder the root, in a new namespace. */
+int mounts_change_root(const struct mounts_held *held, struct jail_error *error) must_check;
 
 /*
  * Mounts what is held and sets the flags. Call when everything in the jail has been made. fresh: this jailer made the
