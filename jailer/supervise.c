@@ -4,13 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "jailer/cgroup.h"
@@ -27,18 +27,18 @@ enum outcome {
 	OUTCOME_LOST /* the builder cannot be heard, but may live */
 };
 
-/* The two ends of the socket pair. */
+/* The two ends of a pipe. An error's text is written at once, which a pipe keeps whole. */
 struct link {
 	int builder, keeper;
 };
+_Static_assert(JAIL_ERROR_SIZE <= PIPE_BUF, "a text is one piece");
 
 static int open_link(struct link *link, struct jail_error *error)
 {
 	int ends[2];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-		return jail_fail(error, PLACE(step, "socketpair", NULL),
-				 "Failed to start the keeper");
-	*link = (struct link){.builder = ends[0], .keeper = ends[1]};
+	if (pipe2(ends, O_CLOEXEC))
+		return jail_fail(error, PLACE(step, "pipe2", NULL), "Failed to start the keeper");
+	*link = (struct link){.builder = ends[1], .keeper = ends[0]};
 	return 0;
 }
 
@@ -47,10 +47,16 @@ static void print_error(const struct jail_error *error)
 	fprintf(stderr, "%s\n", error->text);
 }
 
-/* The text goes to the keeper, who prints it. */
-static void tell_keeper(int link, const struct jail_error *error)
+/* The text goes to the keeper, who prints it; false when there is none. The process that calls this is about to end. */
+static bool tell_keeper(int link, const struct jail_error *error)
 {
-	if (send(link, error->text, strlen(error->text) + 1, MSG_NOSIGNAL) < 0)
+	signal(SIGPIPE, SIG_IGN);
+	return write(link, error->text, strlen(error->text) + 1) >= 0;
+}
+
+static void tell_or_print(int link, const struct jail_error *error)
+{
+	if (!tell_keeper(link, error))
 		print_error(error);
 }
 
@@ -60,10 +66,10 @@ static enum outcome wait_for_builder(int link, const struct journal *journal,
 {
 	ssize_t size;
 	do {
-		size = recv(link, error->text, sizeof(error->text) - 1, 0);
+		size = read(link, error->text, sizeof(error->text) - 1);
 	} while (size < 0 && errno == EINTR);
 	if (size < 0) {
-		jail_fail(error, PLACE("wait for the jail", "recv", NULL),
+		jail_fail(error, PLACE("wait for the jail", "read", NULL),
 			  "Failed to hear of the jail");
 		return OUTCOME_LOST;
 	}
@@ -74,13 +80,6 @@ static enum outcome wait_for_builder(int link, const struct journal *journal,
 	else
 		jail_refuse(error, "The jailer was killed while it made the jail");
 	return OUTCOME_FAILED;
-}
-
-static void wait_for_end_of_link(int link)
-{
-	char byte;
-	while (recv(link, &byte, sizeof(byte), 0) > 0 || errno == EINTR)
-		errno = 0;
 }
 
 /* Off the caller's terminal, pipes and descriptors, which would otherwise stay open as long as the program runs. */
@@ -95,12 +94,22 @@ static void detach(void)
 }
 
 /* A wait can only fail for a while, for want of memory or because of a signal; to go on before the end would do harm. */
+static void wait_for(struct pollfd end)
+{
+	const struct timespec pause = {.tv_nsec = 10000000L};
+	while (poll(&end, 1, -1) != 1)
+		nanosleep(&pause, NULL);
+}
+
 static void wait_for_end(int pidfd)
 {
-	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-	const struct timespec pause = {.tv_nsec = 10000000L};
-	while (poll(&ended, 1, -1) != 1)
-		nanosleep(&pause, NULL);
+	wait_for((struct pollfd){.fd = pidfd, .events = POLLIN});
+}
+
+/* Until nobody has the other end any more, the builder's or the keeper's; both are told without asking. */
+static void wait_for_end_of_link(int link)
+{
+	wait_for((struct pollfd){.fd = link});
 }
 
 /* A builder that is killed may have made what it has not recorded yet: it is to end by itself where it still can. */
@@ -144,6 +153,7 @@ static int run_keeper(void *context)
 {
 	const struct keeper *keeper = context;
 	close(keeper->link->builder); /* close_fd() writes to errno, which is the builder's */
+	signal(SIGTTOU, SIG_IGN);     /* what it says is to appear even where others in the background may say nothing */
 	return keep_beside(keeper->build, keeper->link->keeper, keeper->pidfd);
 }
 
@@ -151,7 +161,7 @@ static int run_keeper(void *context)
 static int run_starter(void *context)
 {
 	struct keeper *keeper = context;
-	setsid();
+	setpgid(0, 0); /* the terminal's signals are for the program */
 	return spawn_beside(SPAWN_KEEPER, run_keeper, keeper, keeper->flags) < 0 ? spawn_error_number() : 0;
 }
 
@@ -192,7 +202,7 @@ static int end_starter(pid_t starter, struct jail_error *error)
 static __attribute__((noreturn)) void give_up(const struct jail_build *build, int link,
 					      const struct jail_error *error)
 {
-	if (send(link, error->text, strlen(error->text) + 1, MSG_NOSIGNAL) >= 0) {
+	if (tell_keeper(link, error)) {
 		wait_for_end_of_link(link);
 	} else if (build->journal->stage != STAGE_ABANDONED) {
 		print_error(error);
@@ -245,7 +255,7 @@ static void build_in_child(struct jail_build *build, const struct spawn *spawn, 
 	build->start_cpu_us = 0;
 	if (build_inside(build, &error) == 0)
 		build_leave(build, &error);
-	tell_keeper(link, &error);
+	tell_or_print(link, &error);
 	_exit(1);
 }
 
@@ -266,7 +276,7 @@ static void spawn_in_new_session(struct jail_build *build, struct spawn *spawn, 
 	if (setsid() < 0) {
 		jail_fail(&error, PLACE("daemonize", "setsid", NULL),
 			  "Failed to daemonize: setsid");
-		tell_keeper(link, &error);
+		tell_or_print(link, &error);
 		_exit(1);
 	}
 	pid = spawn_child(spawn);
@@ -274,7 +284,7 @@ static void spawn_in_new_session(struct jail_build *build, struct spawn *spawn, 
 		build_in_child(build, spawn, link);
 	if (pid < 0) {
 		fail_spawn(build, spawn, &error);
-		tell_keeper(link, &error);
+		tell_or_print(link, &error);
 	}
 	_exit(pid < 0);
 }

@@ -5,7 +5,7 @@
  * DOC: two processes
  *   The builder makes the jail and becomes the program. The keeper stays outside, with the privileges and the file
  *   system that the builder loses, so that a failure at any point can be undone, even the builder's death by SIGKILL.
- *   They share the journal and a socket pair. The builder sends an error's text; execve() closes its end. The keeper
+ *   They share the journal and a pipe. The builder writes an error's text; execve() closes its end. The keeper
  *   thus sees: a text (undo), the end with the stage at STAGE_EXEC (the program runs), the end before (the
  *   builder died: undo). A keeper that cannot hear ends the matter with STAGE_ABANDONED, if the builder is not at
  *   STAGE_EXEC yet: then it executes nothing.
