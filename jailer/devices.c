@@ -5,14 +5,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include "jailer/mounts.h"
 #include "jailer/sys.h"
 
 static const char step_folders[] = "make the folders";
+static const char step_owner[] = "make things as the jail's user";
 static const char step_devices[] = "make the devices";
 
 struct device_row {
@@ -43,10 +47,22 @@ static int record(struct journal *journal, const char *path, struct jail_error *
 	return 0;
 }
 
-static int fail_owner(const char *path, struct jail_error *error)
+/*
+ * What is made from here on is the jail's user's from its first moment: as a process of that user makes it, but with root's
+ * capabilities. Changing the owner of each thing afterwards takes a quarter of the time of making it.
+ */
+static int make_as_user(const struct jail_plan *plan, struct jail_error *error)
 {
-	return jail_fail(error, PLACE(step_folders, "chown", path), "Failed to change owner for %s",
-			 path);
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+		return jail_fail(error, PLACE(step_owner, "prctl(PR_SET_SECUREBITS)", NULL),
+				 "Failed to keep capabilities");
+	/* they tell the former ids, never an error */
+	setfsgid(plan->gid);
+	setfsuid(plan->uid);
+	if ((gid_t)setfsgid(plan->gid) != plan->gid || (uid_t)setfsuid(plan->uid) != plan->uid)
+		return jail_refuse(error, "Failed to make things as %u:%u: the kernel refused the ids",
+				   plan->uid, plan->gid);
+	return 0;
 }
 
 /* What was there before. A former tenant may have put a link in a folder's place: it is not followed. */
@@ -59,7 +75,10 @@ static int take_folder(const struct jail_plan *plan, const char *path, struct ja
 	if (fchmod(fd, 0700))
 		return jail_fail(error, PLACE(step_folders, "fchmod", path),
 				 "Failed to change permissions on %s", path);
-	return fchown(fd, plan->uid, plan->gid) ? fail_owner(path, error) : 0;
+	if (fchown(fd, plan->uid, plan->gid))
+		return jail_fail(error, PLACE(step_folders, "fchown", path),
+				 "Failed to change owner for %s", path);
+	return 0;
 }
 
 static int make_folder(const struct jail_plan *plan, const char *path, struct journal *journal,
@@ -71,10 +90,7 @@ static int make_folder(const struct jail_plan *plan, const char *path, struct jo
 		return jail_fail(error, PLACE(step_folders, "mkdir", path),
 				 "Failed to create directory %s", path);
 	}
-	int rc = record(journal, path, error);
-	if (rc)
-		return rc;
-	return lchown(path, plan->uid, plan->gid) ? fail_owner(path, error) : 0;
+	return record(journal, path, error);
 }
 
 static int make_node(const struct jail_plan *plan, enum device device, struct journal *journal,
@@ -85,13 +101,7 @@ static int make_node(const struct jail_plan *plan, enum device device, struct jo
 	if (mknod(path, S_IFCHR | 0600, makedev(rows[device].major, minor)))
 		return jail_fail(error, PLACE(step_devices, "mknod", path),
 				 "Failed to create %s via mknod inside the jail", path);
-	int rc = record(journal, path, error);
-	if (rc)
-		return rc;
-	if (lchown(path, plan->uid, plan->gid))
-		return jail_fail(error, PLACE(step_devices, "lchown", path),
-				 "Failed to change owner for %s", path);
-	return 0;
+	return record(journal, path, error);
 }
 
 /* Without privileges there is no mknod(): mounts_seal() puts the host's node on an empty file. */
@@ -132,17 +142,12 @@ static int make_device(const struct jail_plan *plan, const struct mounts_held *h
 int devices_make(const struct jail_plan *plan, const struct mounts_held *held,
 		 struct journal *journal, struct jail_error *error)
 {
-	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-		int rc = make_folder(plan, folders[i], journal, error);
-		if (rc)
-			return rc;
-	}
-	for (int i = 0; i < DEVICE_COUNT; i++) {
-		int rc = make_device(plan, held, (enum device)i, journal, error);
-		if (rc)
-			return rc;
-	}
-	return 0;
+	int rc = plan->rootless ? 0 : make_as_user(plan, error);
+	for (size_t i = 0; !rc && i < sizeof(folders) / sizeof(folders[0]); i++)
+		rc = make_folder(plan, folders[i], journal, error);
+	for (int i = 0; !rc && i < DEVICE_COUNT; i++)
+		rc = make_device(plan, held, (enum device)i, journal, error);
+	return rc;
 }
 
 static bool is_node(unsigned char type)
