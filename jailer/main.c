@@ -39,7 +39,8 @@ static int clean_process(struct jail_error *error)
 static int plan_and_run(const struct jail_options *options, struct jail_build *build)
 {
 	const struct plan_sources sources = {.proc_mounts = "/proc/mounts",
-					     .proc_misc = "/proc/misc"};
+					     .proc_misc = "/proc/misc",
+					     .dev_uffd = "/dev/userfaultfd"};
 	struct jail_error error;
 	struct jail_plan plan;
 	int status = 0;

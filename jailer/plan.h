@@ -44,7 +44,7 @@ struct jail_plan {
 
 /* Files that describe the host; other ones in tests. */
 struct plan_sources {
-	const char *proc_mounts, *proc_misc;
+	const char *proc_mounts, *proc_misc, *dev_uffd;
 };
 
 /*

@@ -20,6 +20,7 @@
 
 struct world {
 	char folder[64], mounts[96], misc[96], program[96], base[96];
+	const char *uffd;
 };
 
 static void write_file(const char *path, const char *text)
@@ -51,6 +52,7 @@ static int make_world(void **state)
 	write_file(path, "cpu memory pids\n");
 	write_file(world->misc, "232 kvm\n 99 userfaultfd\n");
 	write_file(world->program, "x");
+	world->uffd = "/nonexistent";
 	*state = world;
 	return 0;
 }
@@ -89,7 +91,8 @@ static void parse(struct line *line, const char *const *words)
 static void judge(struct world *world, struct line *line, const char *const *more)
 {
 	const struct plan_sources sources = {.proc_mounts = world->mounts,
-					     .proc_misc = world->misc};
+					     .proc_misc = world->misc,
+					     .dev_uffd = world->uffd};
 	const char *words[WORDS_MAX] = {
 		"jailer", "--id",  "a-1", "--exec-file",       world->program, "--uid",
 		"1",      "--gid", "2",   "--chroot-base-dir", world->base};
@@ -206,6 +209,25 @@ static void plan_has_firecrackers_layout_and_defaults(void **state)
 	assert_true(line.plan.has_uffd && line.plan.uffd_minor == 99);
 	assert_true(line.plan.landlock);
 	assert_string_equal(line.plan.extra[1], "s");
+	end(&line);
+}
+
+static void uffd_is_taken_from_its_node_or_from_misc(void **state)
+{
+	struct world *world = *state;
+	struct line line;
+	world->uffd = "/dev/null"; /* a node, of another driver */
+	JUDGE(&line, "--", "--api-sock", "s");
+	assert_true(line.plan.has_uffd && line.plan.uffd_minor == 99);
+	end(&line);
+	world->uffd = "/dev/kvm"; /* of the driver */
+	JUDGE(&line, "--", "--api-sock", "s");
+	assert_true(line.plan.has_uffd && line.plan.uffd_minor == 232);
+	end(&line);
+	world->uffd = "/nonexistent";
+	write_file(world->misc, "232 kvm\n");
+	JUDGE(&line, "--", "--api-sock", "s");
+	assert_false(line.plan.has_uffd);
 	end(&line);
 }
 
@@ -397,6 +419,7 @@ int main(void)
 		cmocka_unit_test(journal_is_bounded),
 #define WITH_WORLD(test) cmocka_unit_test_setup_teardown(test, make_world, remove_world)
 		WITH_WORLD(plan_has_firecrackers_layout_and_defaults),
+		WITH_WORLD(uffd_is_taken_from_its_node_or_from_misc),
 		WITH_WORLD(plan_takes_limits),
 		WITH_WORLD(plan_sorts_cgroups_of_version_1),
 		WITH_WORLD(plan_has_one_cgroup_of_version_2),
