@@ -21,21 +21,20 @@ static int make_dir(const char *path, enum journal_kind kind, struct journal *jo
 	return rc;
 }
 
-/* From the first part to the last; most exist, so the last is tried first. */
+/*
+ * The path with what is missing above it. Most of it exists, so the last part is tried first: the first may also refuse
+ * to be made for other reasons than existing (read-only mounts). As deep as the path, which PATH_MAX limits.
+ */
 static int make_missing(char *path, enum journal_kind kind, struct journal *journal)
 {
 	int rc = make_dir(path, kind, journal);
-	if (rc != -ENOENT)
+	char *slash = strrchr(path, '/');
+	if (rc != -ENOENT || !slash || slash == path)
 		return rc;
-	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		rc = make_dir(path, kind, journal);
-		*slash = '/';
-		/* an existing directory may refuse to be made for other reasons than existing (read-only mounts) */
-		if (rc && rc != -EROFS && rc != -EACCES && rc != -EPERM)
-			return rc;
-	}
-	return make_dir(path, kind, journal);
+	*slash = '\0';
+	rc = make_missing(path, kind, journal);
+	*slash = '/';
+	return rc ? rc : make_dir(path, kind, journal);
 }
 
 int files_make_dirs(const char *step, const char *path, enum journal_kind kind,
