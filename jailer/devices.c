@@ -32,7 +32,7 @@ static const struct device_row rows[] = {
 };
 _Static_assert(sizeof(rows) / sizeof(rows[0]) == DEVICE_COUNT, "a row for each");
 
-static const char *const folders[] = {"/", "/dev", "/dev/net", "/run"};
+static const char *const folders[] = {"/dev", "/dev/net", "/run"};
 
 const char *device_path(enum device device)
 {
@@ -62,6 +62,18 @@ static int make_as_user(const struct jail_plan *plan, struct jail_error *error)
 	if ((gid_t)setfsgid(plan->gid) != plan->gid || (uid_t)setfsuid(plan->uid) != plan->uid)
 		return jail_refuse(error, "Failed to make things as %u:%u: the kernel refused the ids",
 				   plan->uid, plan->gid);
+	return 0;
+}
+
+/* The process's root: it exists, and is no link. */
+static int take_root(const struct jail_plan *plan, struct jail_error *error)
+{
+	if (chmod("/", 0700))
+		return jail_fail(error, PLACE(step_folders, "chmod", "/"),
+				 "Failed to change permissions on /");
+	if (chown("/", plan->uid, plan->gid))
+		return jail_fail(error, PLACE(step_folders, "chown", "/"),
+				 "Failed to change owner for /");
 	return 0;
 }
 
@@ -142,7 +154,9 @@ static int make_device(const struct jail_plan *plan, const struct mounts_held *h
 int devices_make(const struct jail_plan *plan, const struct mounts_held *held,
 		 struct journal *journal, struct jail_error *error)
 {
-	int rc = plan->rootless ? 0 : make_as_user(plan, error);
+	int rc = take_root(plan, error);
+	if (!rc && !plan->rootless)
+		rc = make_as_user(plan, error);
 	for (size_t i = 0; !rc && i < sizeof(folders) / sizeof(folders[0]); i++)
 		rc = make_folder(plan, folders[i], journal, error);
 	for (int i = 0; !rc && i < DEVICE_COUNT; i++)

@@ -188,6 +188,19 @@ def test_a_keeper_that_cannot_start_is_reported(site):
     site.wait_until_nothing_is_left()
 
 
+def test_the_hosts_mounts_are_not_copied(site):
+    """Where the kernel shows its namespaces, the one of kdevtmpfs is entered before a copy is made."""
+    many = f'for i in $(seq 80); do mkdir {site.folder}/$i && mount -t tmpfs many {site.folder}/$i || exit; done; exec "$@"'
+    calls = site.folder / "calls"
+    prefix = ["unshare", "-m", "--propagation", "private", "sh", "-c", many, "sh", "strace", "-o", calls, "-e", "trace=setns,unshare"]
+    (site.folder / "secret").write_text("secret", encoding="ascii")
+    done = site.run("one", words=[f"secret={site.folder}/secret", *ATTEMPTS], prefix=prefix)
+    assert done.returncode == 0 and refused(results(done.stdout)), done.stderr
+    shown = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12) and "kdevtmpfs" in map(comm, pids())
+    entered = [line.split("(")[0] for line in calls.read_text(encoding="ascii").splitlines() if "CLONE_NEWNS" in line and line.endswith("= 0")]
+    assert entered == (["setns", "unshare"] if shown else ["unshare"])
+
+
 def test_old_kernels_get_the_same_jail(site):
     """mount_setattr() is younger than the oldest kernel that is served; Landlock and clone3() may be missing or denied."""
     for missing in ("mount_setattr", "landlock_create_ruleset", "clone3", "keyctl", "copy_file_range"):
