@@ -39,8 +39,8 @@ static int begin_copy(struct jail_build *build, struct jail_error *error)
 	if (rc)
 		return rc;
 	if (copy->to_move && copy->takes_long && build->one_memory)
-		build->copier = spawn_beside(SPAWN_COPIER, exec_copy_move, copy,
-					     CLONE_VM | CLONE_FILES);
+		build->copier =
+			spawn_beside(SPAWN_COPIER, exec_copy_move, copy, CLONE_VM | CLONE_FILES);
 	if (build->copier > 0)
 		return 0;
 	build->copier = 0;

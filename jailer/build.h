@@ -27,9 +27,9 @@ struct jail_build {
 	struct journal *journal;
 	int exec_fd; /* EXEC_COPY_MEMFD: the copy; else -1 */
 	struct program_copy copy;
-	bool one_memory;        /* helpers share the builder's: who makes a user namespace may share none */
-	pid_t copier;           /* a child that copies; 0: none */
-	bool in_cgroup;         /* clone3() has put this process there */
+	bool one_memory; /* helpers share the builder's: who makes a user namespace may share none */
+	pid_t copier;    /* a child that copies; 0: none */
+	bool in_cgroup;  /* clone3() has put this process there */
 	bool in_user_namespace; /* clone3() has made it */
 	bool new_session;       /* the caller was a session leader, so the program becomes one */
 	uid_t caller_uid;

@@ -60,7 +60,8 @@ static int make_as_user(const struct jail_plan *plan, struct jail_error *error)
 	setfsgid(plan->gid);
 	setfsuid(plan->uid);
 	if ((gid_t)setfsgid(plan->gid) != plan->gid || (uid_t)setfsuid(plan->uid) != plan->uid)
-		return jail_refuse(error, "Failed to make things as %u:%u: the kernel refused the ids",
+		return jail_refuse(error,
+				   "Failed to make things as %u:%u: the kernel refused the ids",
 				   plan->uid, plan->gid);
 	return 0;
 }

@@ -12,7 +12,7 @@
 /* Descriptors of a copy under way; -1: none. */
 struct program_copy {
 	int from, to, pipe[2];
-	bool to_move; /* exec_copy_move() is needed */
+	bool to_move;    /* exec_copy_move() is needed */
 	bool takes_long; /* longer than starting a process for it */
 };
 

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include "jailer/scope.h"
 
-#define MANY           8 /* from here on looking can cost less than copying */
+#define MANY            8 /* from here on looking can cost less than copying */
 #define MOUNTS_PER_LOOK 4 /* copied and detached in twice the time of one step through the list */
 
 /* struct mnt_ns_info and its ioctls, which Debian 12's headers lack. The count is without the root below all others. */

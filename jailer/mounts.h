@@ -31,11 +31,9 @@ struct mounts_held {
 	int devices[DEVICE_COUNT]; /* rootless: the host's nodes */
 };
 
-#define MOUNTS_HELD_NONE                                                  \
-	((struct mounts_held){.root = -1,                                 \
-			      .around = -1,                               \
-			      .exec = -1,                                 \
-			      .devices = {[0 ... DEVICE_COUNT - 1] = -1}})
+#define MOUNTS_HELD_NONE       \
+	((struct mounts_held){ \
+		.root = -1, .around = -1, .exec = -1, .devices = {[0 ... DEVICE_COUNT - 1] = -1}})
 
 /*
  * Looks up everything on the host. Needs a namespace of which the process is master: the host's own, or, rootless, a

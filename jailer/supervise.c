@@ -153,7 +153,8 @@ static int run_keeper(void *context)
 {
 	const struct keeper *keeper = context;
 	close(keeper->link->builder); /* close_fd() writes to errno, which is the builder's */
-	signal(SIGTTOU, SIG_IGN);     /* what it says is to appear even where others in the background may say nothing */
+	signal(SIGTTOU,
+	       SIG_IGN); /* what it says is to appear even where others in the background may say nothing */
 	return keep_beside(keeper->build, keeper->link->keeper, keeper->pidfd);
 }
 
@@ -162,7 +163,9 @@ static int run_starter(void *context)
 {
 	struct keeper *keeper = context;
 	setpgid(0, 0); /* the terminal's signals are for the program */
-	return spawn_beside(SPAWN_KEEPER, run_keeper, keeper, keeper->flags) < 0 ? spawn_error_number() : 0;
+	return spawn_beside(SPAWN_KEEPER, run_keeper, keeper, keeper->flags) < 0
+		       ? spawn_error_number()
+		       : 0;
 }
 
 /*
