@@ -10,6 +10,7 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 RUN = TOP / "tests" / "host" / "run"
+EMULATOR = RUN.parent / "emulator"
 STOCK_KERNEL = TOP / "resources" / "guest" / "stock-kernel"
 
 
@@ -60,12 +61,13 @@ exit 200
 
 
 @pytest.fixture(scope="module")
-def kernel():
-    """What the host boots is there: fetching it, which a new machine does once, says so on standard error."""
+def fetched():
+    """The host's kernel and emulator are there: fetching them, which a new machine does once, says so on standard error."""
     subprocess.run([STOCK_KERNEL, "--flavour", "generic"], check=True, capture_output=True)
+    subprocess.run([EMULATOR], check=True, capture_output=True)
 
 
-@pytest.mark.usefixtures("kernel")
+@pytest.mark.usefixtures("fetched")
 def test_arguments_output_and_status_are_exact(tmp_path):
     out, here = tmp_path / "out", tmp_path / "a, b"
     here.mkdir()
