@@ -298,9 +298,13 @@ void machine_free(struct machine *machine)
 	for (unsigned i = 0; i < machine->virtio_count; i++)
 		virtio_device_detach(machine->virtio[i].dev);
 	machine_free_platform_devices(machine);
-	kvm_close(&machine->kvm);
-	uffd_watch_stop(machine->uffd_watch); /* until nothing can wait for a page any more */
-	guest_memory_free(&machine->memory);
+	/*
+	 * Nothing of this process can touch the memory any more, but KVM may still wait for a page that a vCPU has
+	 * asked for: from Linux 6.9 on its close waits for that, which would be for ever if the handler is dead.
+	 */
+	uffd_watch_stop(machine->uffd_watch);
 	uffd_close(&machine->uffd);
+	kvm_close(&machine->kvm);
+	guest_memory_free(&machine->memory);
 	free(machine);
 }

@@ -242,6 +242,17 @@ def test_a_handler_that_dies_at_once(ticking, served, moment_ms):
     assert machine.terminate() == 0
 
 
+def test_a_handler_that_dies_before_its_monitor_is_killed(ticking, served):
+    """However the monitor ends, nothing of it waits for a page for ever, in the kernel either."""
+    ticking.save(ticking.start("keeper"))
+    machine = served()
+    os.kill(machine.handler.pid, signal.SIGKILL)
+    machine.handler.wait()
+    time.sleep(.3)      # the vCPU asks for a page meanwhile
+    machine.kill()      # waits for the end
+    assert not machine.alive()
+
+
 def test_a_handler_that_dies_in_a_load(ticking):
     """The load is answered by its connection's end, other requests as ever."""
     ticking.save(ticking.start())
