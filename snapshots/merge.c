@@ -107,10 +107,5 @@ int memory_merge(const char *out_path, const char *base_path, char *const diff_p
 		ret = add_file(&output, base_path, &size, err);
 	for (unsigned i = 0; i < diff_count && !ret; i++)
 		ret = add_file(&output, diff_paths[i], &size, err);
-	if (!ret)
-		ret = output_sync(&output, err);
-	if (!ret)
-		ret = output_commit(&output, err);
-	output_abort(&output);
-	return ret;
+	return output_end(&output, ret, err);
 }

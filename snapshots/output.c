@@ -236,3 +236,14 @@ void output_abort(struct output *output)
 		unlink(output->partial);
 	output_leave(output);
 }
+
+int output_end(struct output *output, int ret, struct error *err)
+{
+	if (!ret)
+		ret = output_sync(output, err);
+	if (!ret)
+		ret = output_commit(output, err);
+	if (ret)
+		output_abort(output);
+	return ret;
+}

@@ -48,6 +48,9 @@ char *output_partial_name(const char *path) must_check;
 /* Closes it and leaves nothing behind. Also after a commit, and for one that was never opened ({.fd = -1}). */
 void output_abort(struct output *output);
 
+/* All three for a file by itself: on stable storage and named if ret is 0, gone if not. ret, or what went wrong here. */
+int output_end(struct output *output, int ret, struct error *err) must_check;
+
 /*
  * What is written in the file, to the same places; its holes let through what is there. Blocks are shared where the file
  * system can. 0, or -errno and a text.

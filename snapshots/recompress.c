@@ -83,12 +83,7 @@ static int write_compressed(const struct plain *plain, const char *out_path, str
 
 	if (!ret)
 		ret = compressed_write(&output, plain->memory, plain->bytes, plain->pages, err);
-	if (!ret)
-		ret = output_sync(&output, err);
-	if (!ret)
-		ret = output_commit(&output, err);
-	output_abort(&output);
-	return ret;
+	return output_end(&output, ret, err);
 }
 
 int memory_compress(const char *out_path, const char *path, struct error *err)
