@@ -76,20 +76,21 @@ copy_sources() {
 	done
 }
 
-# package_dependency META: the kernel package that a Debian meta package stands for.
+# package_dependency KIND META: the kernel package that a Debian meta package stands for.
 package_dependency() {
-	private_apt binary indextargets >/dev/null
-	apt-cache -o Dir::State="$cache/apt/binary" -o Dir::Cache="$cache/apt/binary" -o Dir::Etc::sourcelist=/dev/null \
-		-o Dir::Etc::sourceparts="$cache/apt/binary/sources" depends --no-recommends --no-suggests "$1" |
+	local state=$cache/apt/$1
+	private_apt "$1" indextargets >/dev/null
+	apt-cache -o Dir::State="$state" -o Dir::Cache="$state" -o Dir::Etc::sourcelist=/dev/null \
+		-o Dir::Etc::sourceparts="$state/sources" depends --no-recommends --no-suggests "$2" |
 		sed -nE 's/^ +Depends: (linux-image-[0-9][^ ]*).*/\1/p' | head -n 1
 }
 
-# fetch_package NAME DIR: downloads a binary package and unpacks it below DIR, without installing it. Prints its version.
+# fetch_package KIND NAME DIR: downloads a binary package and unpacks it below DIR, without installing it. Prints its version.
 fetch_package() {
-	local name=$1 dir=$2 work
+	local kind=$1 name=$2 dir=$3 work
 	need_tools apt-get dpkg-deb
 	work=$(mktemp -d "$cache/.fetch-XXXXXX")
-	(cd "$work" && private_apt_twice binary download -qq "$name") || { rm -rf "$work"; die "cannot download the package $name"; }
+	(cd "$work" && private_apt_twice "$kind" download -qq "$name") || { rm -rf "$work"; die "cannot download the package $name"; }
 	mkdir -p "$dir"
 	dpkg-deb -x "$work"/*.deb "$dir"
 	dpkg-deb -f "$work"/*.deb Version

@@ -13,7 +13,7 @@ from conftest import VMM, Vmm
 from jail import GID, UID, USER, JailedMonitor, status
 from test_tiny_guests import file_of, tiny
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.newer]
 
 MEMORY_MIB = 128
 CAP_DAC_OVERRIDE = 1 << 1

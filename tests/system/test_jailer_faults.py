@@ -188,6 +188,7 @@ def test_a_keeper_that_cannot_start_is_reported(site):
     site.wait_until_nothing_is_left()
 
 
+@pytest.mark.newer
 def test_the_hosts_mounts_are_not_copied(site):
     """Where the kernel shows its namespaces, the one of kdevtmpfs is entered before a copy is made."""
     many = f'for i in $(seq 80); do mkdir {site.folder}/$i && mount -t tmpfs many {site.folder}/$i || exit; done; exec "$@"'

@@ -73,6 +73,7 @@ def beyond_the_mode(mode):
     return allowed
 
 
+@pytest.mark.newer
 @pytest.mark.parametrize("mode", MODES)
 def test_every_attempt_fails_in_the_jail(site, inmate, mode):
     rootless = "rootless" in mode

@@ -161,6 +161,7 @@ def test_acpi_devices(guest):
     assert guest.sh("ls /sys/bus/platform/drivers/virtio-mmio | grep -c LNRO0005") == "2"   # vsock, entropy
 
 
+@pytest.mark.newer
 def test_what_the_kernel_says(guest):
     """No error, no trace of a bug, and the interrupt controllers and clock that it should have."""
     said = without_splat(guest.sh("dmesg -r"))

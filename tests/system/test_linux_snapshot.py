@@ -177,6 +177,7 @@ def test_a_guest_goes_on_where_it_was(saved, taps, tmp_path, vcpus):
     clone.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=4 2>/dev/null || true")
 
 
+@pytest.mark.newer
 def test_clones_are_different_machines(saved, tmp_path):
     root = small_root(tmp_path)
     guest = saved.boot(drives=[drive(root, is_root_device=True, is_read_only=True)])

@@ -10,7 +10,7 @@ import pytest
 from api_client import wait_for
 from conftest import ROOT
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.newer]
 
 COUNTER = {"kernel_image_path": str(ROOT / "build" / "guest" / "counter.elf"), "boot_args": ""}
 

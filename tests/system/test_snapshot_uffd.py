@@ -24,7 +24,7 @@ from conftest import ROOT
 from test_snapshot import LOAD, MEMORY_MIB, MIB, goes_on, make_ticking  # noqa: F401 (the fixture)
 from test_snapshot_diff import goes_round, is_whole, merge
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.newer]
 
 PREFIX = LOAD + "Failed to restore from snapshot: Failed to load guest memory: Error creating guest memory from uffd: "
 

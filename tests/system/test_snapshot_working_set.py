@@ -13,7 +13,7 @@ from test_snapshot import MEMORY_MIB, MIB, goes_on, make_ticking  # noqa: F401 (
 from test_snapshot_diff import goes_round
 from test_snapshot_faults import mend
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.newer]
 
 PAGE = 4096
 
