@@ -45,13 +45,8 @@ def run_tiny_memory(context, contestant):
         return memory_beyond_guest(instance.process.pid, guest.mem_bytes)
 
 
-def _boot_args(contestant):
-    root = " root=/dev/vda ro" if contestant.kind == "peer" else ""
-    return f"{BASE_BOOT_ARGS} init={INIT} bench=idle{root}"
-
-
-def _boot_linux(context, contestant, guest, instance):
-    instance.configure(guest, _boot_args(contestant), [("root", guest.rootfs, True, True, "Sync")])
+def _boot_linux(context, guest, instance):
+    instance.configure(guest, f"{BASE_BOOT_ARGS} init={INIT} bench=idle", [("root", guest.rootfs, True, True, "Sync")])
     call_s = instance.instance_start()
     _, seen_s = instance.process.wait_for_output(INIT_MARK, context.timeout_s)
     return call_s, seen_s - instance.process.started_s
@@ -64,7 +59,7 @@ def run_boot(context, contestant):
     """
     guest = context.linux()
     with contestant.start(boot_timer=True) as instance:
-        call_s, total_s = _boot_linux(context, contestant, guest, instance)
+        call_s, total_s = _boot_linux(context, guest, instance)
         sample = {"exec_to_init": total_s * 1e3, "cpu": instance.process.cpu_s() * 1e3,
                   **context.kvm_stats.read(instance.process.pid)}
         if contestant.kind != "peer":
@@ -76,6 +71,6 @@ def run_boot(context, contestant):
 def run_memory(context, contestant):
     guest = context.linux()
     with contestant.start(boot_timer=True) as instance:
-        _boot_linux(context, contestant, guest, instance)
+        _boot_linux(context, guest, instance)
         time.sleep(SETTLE_S)
         return memory_beyond_guest(instance.process.pid, guest.mem_bytes)

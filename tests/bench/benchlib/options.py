@@ -30,7 +30,7 @@ def build_parser():
     add("--vmm-name", action="append", default=[], metavar="NAME", help="name in the tables for the --vmm at the "
         "same place (default: the file's name)")
     add("--qemu", nargs="?", const="qemu-system-x86_64", metavar="PATH", help="QEMU's microvm machine as a further "
-        "row for boot and memory")
+        "row for boot, memory and network")
     add("--kvmtool", nargs="?", const="lkvm", metavar="PATH", help="kvmtool as a further row for boot and memory")
     add("--kvmtool-kernel", metavar="FILE", help="bzImage of the same kernel, as kvmtool loads no ELF")
     add("--kernel", metavar="FILE", help="guest kernel (default: the tuned one that `make kernel` built)")

@@ -16,15 +16,18 @@ def is_bzimage(path):
 class PeerInstance:
     """Looks like monitor.Instance to the benches; the process begins at instance_start()."""
 
-    def __init__(self, make_argv):
+    def __init__(self, make_argv, netns=None):
         self.make_argv = make_argv
+        self.prefix = ["ip", "netns", "exec", netns] if netns else []
         self.argv = None
         self.process = None
 
     def configure(self, guest, boot_args, drives=(), tap=None, vsock=False):
-        if tap or vsock:
-            raise Unavailable("only booting and memory are measured for this peer")
-        self.argv = self.make_argv(guest, boot_args, drives)
+        if vsock:
+            raise Unavailable("this peer has no vsock over a UNIX socket")
+        if any(is_root for _, _, is_root, _, _ in drives):
+            boot_args += " root=/dev/vda ro"    # which the others' API stands for
+        self.argv = [*self.prefix, *self.make_argv(guest, boot_args, drives, tap)]
 
     def instance_start(self):
         self.process = Process(self.argv)
@@ -39,7 +42,7 @@ class PeerInstance:
 
 
 class Qemu:
-    """QEMU -M microvm with what a microVM needs and nothing more; its own seccomp sandbox left off."""
+    """QEMU -M microvm with what a microVM needs and nothing more; its own seccomp sandbox left off. Network by vhost."""
 
     kind = "peer"
 
@@ -47,7 +50,7 @@ class Qemu:
         self.name = name
         self.binary = Path(binary)
 
-    def _argv(self, guest, boot_args, drives):
+    def _argv(self, guest, boot_args, drives, tap):
         argv = [self.binary, "-M", "microvm,accel=kvm,rtc=off,pit=off,pic=off", "-cpu", "host",
                 "-m", str(guest.mem_mib), "-smp", str(guest.vcpus), "-nodefaults", "-no-user-config", "-no-reboot",
                 "-display", "none", "-serial", "stdio", "-kernel", guest.kernel, "-append", boot_args]
@@ -55,11 +58,14 @@ class Qemu:
             mode = "on" if read_only else "off"
             argv += ["-drive", f"id={drive_id},file={path},format=raw,if=none,read-only={mode}",
                      "-device", f"virtio-blk-device,drive={drive_id}"]
+        if tap:
+            argv += ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no,vhost=on",
+                     "-device", "virtio-net-device,netdev=net"]
         return argv
 
     def start(self, boot_timer=False, netns=None):
-        del boot_timer, netns
-        return PeerInstance(self._argv)
+        del boot_timer
+        return PeerInstance(self._argv, netns)
 
 
 class Kvmtool:
@@ -72,7 +78,9 @@ class Kvmtool:
         self.binary = Path(binary)
         self.kernel = kernel
 
-    def _argv(self, guest, boot_args, drives):
+    def _argv(self, guest, boot_args, drives, tap):
+        if tap:
+            raise Unavailable("kvmtool's network is not measured")
         kernel = self.kernel or guest.kernel
         if not is_bzimage(kernel):
             raise Unavailable(f"kvmtool loads bzImage kernels only: give --kvmtool-kernel beside {kernel.name}")

@@ -114,7 +114,7 @@ BENCHES = (
         Metric("tx_mbit", "one TCP stream, guest to host", "Mbit/s", lower=False),
         Metric("rx_mbit", "one TCP stream, host to guest", "Mbit/s", lower=False),
         Metric("ping_us", "ping round trip", "us"),
-    ), runs=3),
+    ), runs=3, kinds=(FIRECRACKER, PEER)),
     Bench("vsock", "vsock", bench_vsock.run, (
         Metric("to_guest", "stream, host to guest", "MiB/s", lower=False),
         Metric("to_host", "stream, guest to host", "MiB/s", lower=False),
