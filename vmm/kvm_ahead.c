@@ -5,7 +5,8 @@
  * DOC: Creating a VM, its interrupt controllers and its first memory slot takes milliseconds of waiting inside the kernel
  * (kvm_settle_memory_map()), none of which depends on the microVM. The time between the API socket's appearance and the
  * request to start or load is the client's; it is used here. The thread ends before any filter is entered. Errors are not
- * kept: a monitor that only answers questions needs no /dev/kvm, and a start that does tries again and tells.
+ * kept: a monitor that only answers questions needs no /dev/kvm, and a start that does tries again and tells. KVM names
+ * the VM's folder in debugfs after this thread's number, not the process's: mostly the next one.
  */
 #include "vmm/kvm_ahead.h"
 

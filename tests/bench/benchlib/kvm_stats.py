@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """KVM's own counters of a VM, from debugfs: what a monitor costs in exits does not depend on the machine's load."""
 
-import glob
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,12 +30,20 @@ class KvmStats:
             subprocess.run(["umount", self.mounted], check=False)
             Path(self.mounted).rmdir()
 
+    def _folders(self, pid):
+        """A VM's folder is named after the thread that made it, perhaps ended since, and its descriptor: "<tid>-<fd>"."""
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(link) == "anon_inode:kvm-vm":
+                makers = [int(folder.name.split("-")[0]) for folder in self.root.glob(f"*-{link.name}")]
+                maker = min((tid for tid in makers if tid >= pid), default=pid)
+                yield self.root / f"{maker}-{link.name}"
+
     def read(self, pid):
         """{counter: sum over the process's VMs}; counters that this kernel does not show are left out."""
         found = {}
-        for name in COUNTERS:
-            # A file of the VM holds the sum over its vCPUs on some kernels; others have files of the vCPUs only.
-            files = glob.glob(f"{self.root}/{pid}-*/{name}") or glob.glob(f"{self.root}/{pid}-*/vcpu*/{name}")
-            if files:
-                found[name] = sum(int(Path(file).read_text()) for file in files)
+        for folder in self._folders(pid):
+            for name in COUNTERS:
+                # A file of the VM holds the sum over its vCPUs on some kernels; others have files of the vCPUs only.
+                for file in list(folder.glob(name)) or list(folder.glob(f"vcpu*/{name}")):
+                    found[name] = found.get(name, 0) + int(file.read_text())
         return found
