@@ -44,7 +44,7 @@ struct journal {
 
 /*
  * NULL and errno. Lives as long as the process. across_fork: shared even with children that get a copy of this process's
- * memory; children in the same memory share it in any case, and without a file in memory that costs more than all else here.
+ * memory, for which the kernel makes a file in memory; children in the same memory share it without one.
  */
 struct journal *journal_new(bool across_fork) must_check;
 

@@ -22,8 +22,8 @@ struct uffd {
 
 /*
  * Registers the memory, which must be untouched, and hands it to the handler that listens at path. huge: its pages are of
- * 2 MiB. 0, or -errno and a text; ended by uffd_close(), after which missing pages are zeroes:
- * it must come when neither vCPUs nor devices can touch the memory any more.
+ * 2 MiB. 0, or -errno and a text; ended by uffd_close(), after which missing pages are zeroes: it must come when neither
+ * vCPUs nor devices can touch the memory any more.
  */
 int uffd_open(struct uffd *uffd, const struct guest_memory *mem, bool huge, const char *path,
 	      struct error *err) must_check;
